@@ -167,7 +167,7 @@ def _instructions(served: RegistryServer) -> str:
     """Return the commands for students to type."""
     host = f"{served.host}:{served.port}"
     pull = f"    labctr pull {host}" if served.is_local else f"    labctr --insecure-registry {host} pull {host}"
-    audience = "everybody on its networks"
+    audience = "all hosts on its networks"
     if served.is_local:
         audience = "this machine only (for a class: --address 0.0.0.0)"
     count = f"{len(served.names)} {'image' if len(served.names) == 1 else 'images'}"

@@ -14,7 +14,7 @@ from pylab_container.text.visible import visible
 from pylab_container.version import __version__
 
 if TYPE_CHECKING:
-    from pylab_container.maintenance.info import Info
+    pass
 
 
 _FORMAT = click.option("-f", "--format", "format_", metavar="TEMPLATE", help="A Go template, or json.")
@@ -53,7 +53,7 @@ def info(*, format_: str | None) -> None:
 
     information = open_engine().info()
     if format_:
-        _show(_info_document(information), format_)
+        _show(information.document(), format_)
         return
     lines = [
         f"Containers: {information.containers}",
@@ -79,33 +79,6 @@ def info(*, format_: str | None) -> None:
         f"Root Dir: {information.root_dir}",
     ]
     say("\n".join(lines))
-
-
-def _info_document(information: Info) -> dict[str, Any]:
-    """Return the information under the field names of Docker's `GET /info`."""
-    return {
-        "Containers": information.containers,
-        "ContainersRunning": information.running,
-        "ContainersPaused": information.paused,
-        "ContainersStopped": information.stopped,
-        "Images": information.images,
-        "Driver": information.storage_driver,
-        "DriverStatus": [list(pair) for pair in information.driver_status],
-        "LoggingDriver": information.logging_driver,
-        "CgroupDriver": information.cgroup_driver,
-        "CgroupVersion": information.cgroup_version,
-        "KernelVersion": information.kernel_version,
-        "OperatingSystem": information.operating_system,
-        "OSType": "linux",
-        "Architecture": information.architecture,
-        "NCPU": information.cpus,
-        "MemTotal": information.memory,
-        "DockerRootDir": information.root_dir,
-        "Name": information.name,
-        "ServerVersion": information.server_version,
-        "DefaultRuntime": information.runtime,
-        "Runtimes": {information.runtime: {"path": information.runtime}},
-    }
 
 
 @click.command(cls=Command)

@@ -245,7 +245,7 @@ async def kill(call: Call) -> web.Response:
     try:
         await call.run(container.kill, signal)
     except Conflict:
-        if not call.before("1.20"):  # before 1.20, killing an exited container is no error
+        if not call.before("1.20"):  # before 1.20, killing an exited container succeeds
             raise
     return no_content()
 

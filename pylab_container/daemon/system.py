@@ -42,7 +42,6 @@ _CONSTANT_INFO: Json = {
     "Plugins": _DRIVERS,
     "Debug": False,
     "NEventsListener": 0,
-    "OSType": "linux",
     "IndexServerAddress": "https://index.docker.io/v1/",
     "GenericResources": [],
     "HttpProxy": "",
@@ -122,33 +121,15 @@ def info_document(information: Info, registries: Json, version: Version) -> Json
     """Return Docker's SystemInfo."""
     runc_version = program_version("runc")
     document: Json = {
+        **information.document(),
         **_CONSTANT_INFO,
-        **_engine_info(information),
         **_machine_info(information),
+        "ID": information.id,
         "RegistryConfig": registries,
         "RuncCommit": {"ID": runc_version, "Expected": runc_version},
         "SecurityOptions": ["name=seccomp,profile=default"] if version >= (1, 25) else ["seccomp"],
     }
     return known("SystemInfo", document, version)
-
-
-def _engine_info(information: Info) -> Json:
-    return {
-        "ID": information.id,
-        "Containers": information.containers,
-        "ContainersRunning": information.running,
-        "ContainersPaused": information.paused,
-        "ContainersStopped": information.stopped,
-        "Images": information.images,
-        "Driver": information.storage_driver,
-        "DriverStatus": [list(pair) for pair in information.driver_status],
-        "LoggingDriver": information.logging_driver,
-        "CgroupDriver": information.cgroup_driver,
-        "CgroupVersion": information.cgroup_version,
-        "DockerRootDir": information.root_dir,
-        "Runtimes": {information.runtime: {"path": information.runtime}},
-        "DefaultRuntime": information.runtime,
-    }
 
 
 def _machine_info(information: Info) -> Json:
@@ -160,13 +141,7 @@ def _machine_info(information: Info) -> Json:
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": rfc3339(time.time_ns()),
-        "KernelVersion": information.kernel_version,
-        "OperatingSystem": information.operating_system,
         "OSVersion": information.os_version,
-        "Architecture": information.architecture,
-        "NCPU": information.cpus,
-        "MemTotal": information.memory,
-        "Name": information.name,
     }
 
 

@@ -17,6 +17,7 @@ from pylab_container.containers.settle import all_settled
 from pylab_container.errors import LabError
 from pylab_container.host import linux, programs
 from pylab_container.images import lookup
+from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.runc import cgroup_version
@@ -74,6 +75,32 @@ class Info(Struct, frozen=True):
     os_version: str
     limits: Mapping[str, bool]
     forwarding: bool
+
+    def document(self) -> Json:
+        """Return the fields under the names of Docker's `GET /info` (SystemInfo)."""
+        return {
+            "Containers": self.containers,
+            "ContainersRunning": self.running,
+            "ContainersPaused": self.paused,
+            "ContainersStopped": self.stopped,
+            "Images": self.images,
+            "Driver": self.storage_driver,
+            "DriverStatus": [list(pair) for pair in self.driver_status],
+            "LoggingDriver": self.logging_driver,
+            "CgroupDriver": self.cgroup_driver,
+            "CgroupVersion": self.cgroup_version,
+            "KernelVersion": self.kernel_version,
+            "OperatingSystem": self.operating_system,
+            "OSType": "linux",
+            "Architecture": self.architecture,
+            "NCPU": self.cpus,
+            "MemTotal": self.memory,
+            "DockerRootDir": self.root_dir,
+            "Name": self.name,
+            "ServerVersion": self.server_version,
+            "DefaultRuntime": self.runtime,
+            "Runtimes": {self.runtime: {"path": self.runtime}},
+        }
 
 
 def describe(data: DataRoot, runtime: Runtime, *, server_version: str) -> Info:

@@ -63,7 +63,7 @@ class FakeRunner:
         return self._status
 
     def kill(self, container_id: ContainerId) -> None:
-        raise NotImplementedError
+        raise AssertionError("a build that is not stopped kills no command")
 
     def remove(self, container_id: ContainerId) -> None:
         self._data.layers.remove_writable(container_id)
