@@ -27,9 +27,9 @@ _INIT_FILES = (
 
 
 def fill_init_layer(root: Path) -> None:
-    """Create the files that are mounted over in every container.
+    """Create the files that are mounted over in every container, outside of its own layer.
 
-    So commits do not contain them.
+    A commit, which takes the container's own layer, does not contain them.
 
     root is the mounted init layer. Existing directories stay; an existing file or symbolic link is replaced by an
     empty file. No symbolic link of the image is followed.
