@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import posixpath
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput, NotFound, RuntimeFailed
+from pylab_container.host.random_ids import random_hex
 
 if TYPE_CHECKING:
     import http.client
@@ -59,7 +59,7 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> DownloadedFile:
     Raises RuntimeFailed if the server is unreachable or refuses, NotFound if it has no such file, InvalidInput for an
     invalid URL or content with another digest; then the file is removed.
     """
-    path = directory / secrets.token_hex(16)
+    path = directory / random_hex(16)
     algorithm, _, expected = checksum.partition(":")
     try:
         with _opened(url) as response:

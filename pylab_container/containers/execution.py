@@ -16,7 +16,6 @@ streams end as well, even if a background process has them open. (dockerd waits 
 
 from __future__ import annotations
 
-import secrets
 import select
 import threading
 import time
@@ -31,6 +30,7 @@ from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.process import first_process
 from pylab_container.containers.settle import read_settled, settled
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, NotFound
+from pylab_container.host.random_ids import random_hex
 from pylab_container.networks import links
 from pylab_container.oci import bundle
 from pylab_container.oci.environment import merge_environment
@@ -88,7 +88,7 @@ class Exec:
         watch   called at the start; it waits for the exit and then calls finish()
         """
         self._data, self._runtime, self._watch = data, runtime, watch
-        self.id = secrets.token_hex(32)
+        self.id = random_hex(32)
         self.container_id = record.id
         self.options = options
         self.exit_code: int | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 from pylab_container.errors import InvalidInput
 from pylab_container.host import linux, programs
 from pylab_container.host.inside import make_directories
+from pylab_container.host.random_ids import random_hex
 from pylab_container.host.removal import remove_below
 from pylab_container.oci.ids import EntryName
 from pylab_container.store.container_store import ContainerRecord
@@ -120,7 +120,7 @@ def _fill_shared(volume: Path, inside: int) -> None:
     """Copy a directory into an empty volume that another container may have mounted."""
     # That container could place a symbolic link in the way of a copy (symlink race). So the copy is made beside the
     # volume, and its entries are moved by rename(2), which replaces a link instead of following it.
-    staging = volume.parent / f"filling-{secrets.token_hex(8)}"
+    staging = volume.parent / f"filling-{random_hex(8)}"
     staging.mkdir(mode=0o700)
     try:
         _copy(inside, staging)

@@ -7,11 +7,11 @@ import errno
 import fcntl
 import glob
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from pylab_container.host import reserve
+from pylab_container.host.random_ids import random_hex
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of files that are being written."""
@@ -51,7 +51,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 def _open_temporary(path: Path, mode: int) -> tuple[Path, int]:
     """Create a file beside path and lock it: an unlocked one belongs to a crashed process."""
     while True:
-        temporary = path.with_name(f"{TEMPORARY}{path.name}{secrets.randbelow(10**9)}")
+        temporary = path.with_name(f"{TEMPORARY}{path.name}{random_hex(4)}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:  # else a cleanup deleted it between open(2) and flock(2)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.images import lookup, naming
-from pylab_container.images.build_report import BuildReport
 from pylab_container.oci.image import ImageConfig, Json
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layer_store import Layer
 from pylab_container.text.timestamps import NEVER
+
+if TYPE_CHECKING:
+    from pylab_container.images.build_report import BuildReport
 
 DOCKER_VERSION = "20.10.24"
 """The moby whose image format this engine writes; image configs have it in `docker_version`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from msgspec import Struct, field
 from pylab_container.errors import LabError
 from pylab_container.host import idmap, linux, programs
 from pylab_container.host.files import read_text_or_empty
+from pylab_container.host.random_ids import random_hex
 from pylab_container.oci.capabilities import ALL_CAPABILITIES, capabilities_of
 from pylab_container.runtime.network.foreign import chains_that_drop
 from pylab_container.runtime.runc import cgroup_version
@@ -212,7 +212,7 @@ def _failure(trial: Callable[[], None]) -> str:
 
 @contextlib.contextmanager
 def _scratch(data_root: Path) -> Iterator[Path]:
-    directory = data_root / f"check-{secrets.token_hex(8)}"
+    directory = data_root / f"check-{random_hex(8)}"
     directory.mkdir(mode=0o700)
     try:
         for name in ("lower", "upper", "work", "merged"):

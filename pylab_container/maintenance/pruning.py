@@ -8,7 +8,6 @@ such an image was built are needed. Nothing that a running build uses is removed
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,6 +21,7 @@ from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, 
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.events import ImageChanged, PruneDone
 from pylab_container.host.files import try_locked
+from pylab_container.host.random_ids import random_hex
 from pylab_container.host.removal import remove_below
 from pylab_container.images import lookup
 from pylab_container.images import removal as image_removal
@@ -208,7 +208,7 @@ def _remove_cache_mount(data: DataRoot, name: str) -> bool:
             return False
         # The new name is that of a scratch directory without a lock: if this process is killed, the next command
         # removes it. data.scratch() would have to create a directory, for which a full disk has no room.
-        scratch_name = EntryName(secrets.token_hex(8))
+        scratch_name = EntryName(random_hex(8))
         with contextlib.suppress(FileNotFoundError):  # another process is pruning
             (cache_root(data.path) / name).rename(data.path / "tmp" / scratch_name)
             with contextlib.suppress(FileNotFoundError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.events import NetworkAction
+from pylab_container.host.random_ids import random_hex
 from pylab_container.networks import orphans
 from pylab_container.networks.bridge_options import bridge_options, check_bridge_options
 from pylab_container.networks.bridges import connected_containers, open_bridge, refuse_bridge_name
@@ -90,7 +90,7 @@ def _new_record(data: DataRoot, request: NetworkRequest, pools: Sequence[Json]) 
     existing = all_networks(data)
     if request.check_duplicate and any(other.name == request.name for other in existing):
         raise Conflict(f"network with name {request.name} already exists", hint="labctr network ls")
-    document = network_document(secrets.token_hex(32), request.name, "bridge", data.now())
+    document = network_document(random_hex(32), request.name, "bridge", data.now())
     bridge_name = bridge_options(request.options or {}).name
     refuse_bridge_name(bridge_name, document["Id"], existing)
     document |= {

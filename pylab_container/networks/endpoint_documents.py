@@ -6,12 +6,12 @@ NetworkSettings.Networks has one endpoint for each network. Before the start an 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from pylab_container.host.random_ids import random_hex
 from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.networks.network_record import NetworkRecord
@@ -74,7 +74,7 @@ def endpoint_settings(
         return settings
     return replace(
         settings,
-        endpoint_id=secrets.token_hex(32),
+        endpoint_id=random_hex(32),
         gateway=endpoint.gateway,
         ip_address=endpoint.address,
         ip_prefix_len=endpoint.prefix_length,
@@ -93,7 +93,7 @@ def running_settings(pid: int, endpoints: Mapping[str, EndpointSettings], ports:
     ports      {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
     """
     settings = NetworkSettings(
-        sandbox_id=secrets.token_hex(32), ports=ports, sandbox_key=f"/proc/{pid}/ns/net", missing=frozenset()
+        sandbox_id=random_hex(32), ports=ports, sandbox_key=f"/proc/{pid}/ns/net", missing=frozenset()
     )
     return with_endpoints(settings, endpoints)
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
 import itertools
 import json
 import os
@@ -229,6 +228,8 @@ def open_json_log(log: Path, stack: contextlib.ExitStack) -> list[LogSource]:
             file = stack.enter_context(open_regular(path))
             end = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
+                import gzip  # late: few containers have compressed logs
+
                 # The end is unknown: the file's size is the compressed one.
                 sources.append(
                     LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json_entry)

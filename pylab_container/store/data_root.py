@@ -20,7 +20,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from pylab_container.errors import InvalidInput
 from pylab_container.events import Emit
 from pylab_container.host import reserve
 from pylab_container.host.files import locked
+from pylab_container.host.random_ids import random_hex
 from pylab_container.host.removal import remove_below
 from pylab_container.oci.ids import EntryName
 from pylab_container.store.container_store import ContainerStore
@@ -120,7 +120,7 @@ class DataRoot:
         top = self.path / "tmp"
         top.mkdir(exist_ok=True, mode=0o700)
         with self.scratch_lock():
-            directory = top / secrets.token_hex(8)
+            directory = top / random_hex(8)
             directory.mkdir(mode=0o700)
             lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)

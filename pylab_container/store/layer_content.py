@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
 
+from pylab_container.host.random_ids import random_hex
 from pylab_container.oci.ids import CacheId, Digest
 from pylab_container.store import tarsplit
 from pylab_container.store.driver import Driver
@@ -117,7 +117,7 @@ def tar_size(layers: LayerStore, chain: str) -> int:
 def _register(layers: LayerStore, parent: str, lease: Lease | None, fill: _Fill) -> Layer:
     """Run the transaction of store/layer_store.py: fill a write-set, then publish it."""
     layers.check_depth(parent)
-    cache_id = CacheId(secrets.token_hex(32))
+    cache_id = CacheId(random_hex(32))
     with layers.write_set(cache_id) as staging:
         with open(staging / "tar-split.json.gz", "wb") as sink:
             with contextlib.closing(TarSplitWriter(sink)) as record:

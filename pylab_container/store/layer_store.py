@@ -30,7 +30,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -40,6 +39,7 @@ from msgspec import Struct
 from pylab_container.errors import Conflict, CorruptStore, InvalidInput
 from pylab_container.events import Emit, LayerRegistered, LayerRemoved, Progress, StoreDamaged, ignore
 from pylab_container.host.files import locked, try_locked
+from pylab_container.host.random_ids import random_hex
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import CacheId, ContainerId, Digest, EntryName, MountId
 from pylab_container.oci.image import chain_id
@@ -368,7 +368,7 @@ class LayerStore:
 
         fill_init  gets the path of the mounted init layer and creates the container's files there
         """
-        mount_id = MountId(secrets.token_hex(32))
+        mount_id = MountId(random_hex(32))
         writable = WritableLayer(container_id, mount_id, mount_id.init, Digest(parent) if parent else "")
         directory = self.root / "mounts" / container_id
         try:
@@ -480,7 +480,7 @@ class LayerStore:
         discard_below(self.root / "tmp", EntryName(name))
 
     def _write_set_path(self) -> Path:
-        return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
+        return self.root / "tmp" / f"write-set-{random_hex(4)}"
 
     def _directory(self, chain: str) -> Path:
         digest = Digest.match(chain)

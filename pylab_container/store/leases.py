@@ -22,7 +22,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Literal, overload
 
 from pylab_container.errors import CorruptStore
 from pylab_container.host import linux, reserve
+from pylab_container.host.random_ids import random_hex
 from pylab_container.oci.ids import ContainerId, Digest, EntryName, VolumeName
 from pylab_container.store.reading import corrupt, read_bytes
 
@@ -138,7 +138,7 @@ class Leases:
 
             directory = Path(tempfile.gettempdir())
         while True:
-            path = directory / f"lease-{secrets.token_hex(8)}"
+            path = directory / f"lease-{random_hex(8)}"
             maker = f"maker {os.getpid()}\n".encode()
             try:
                 fd = self._create(path, maker)

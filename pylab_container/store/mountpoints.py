@@ -8,13 +8,13 @@ Source: moby volume/mounts/mounts.go, 20.10.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
+from pylab_container.host.random_ids import random_hex
 from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import MountPoint, parse_tmpfs, tmpfs_of_mount, with_propagation
 
@@ -80,7 +80,7 @@ def place_mounts(mounts: Iterable[MountPoint], data_root: Path) -> Iterator[Moun
         if mount.type == "bind":
             yield with_propagation(mount, str(data_root))
         elif mount.type == "volume" and not mount.driver:
-            name = mount.name or secrets.token_hex(32)
+            name = mount.name or random_hex(32)
             source = str(data_root / "volumes" / name / "_data")
             yield replace(mount, anonymous=not mount.name, name=name, source=source, driver="local")
         else:

@@ -21,7 +21,6 @@ import base64
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +45,7 @@ _LOWER = re.compile(f"l/{ShortName.form.pattern}(?::l/{ShortName.form.pattern})*
 
 def new_link() -> ShortName:
     """Return a random short name for a layer: 130 bits, so that no two are equal."""
-    return ShortName(base64.b32encode(secrets.token_bytes(17)).decode()[:26])
+    return ShortName(base64.b32encode(os.urandom(17)).decode()[:26])
 
 
 def link_target(cache_id: str) -> str:

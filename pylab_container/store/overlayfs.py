@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pylab_container.errors import NotRoot, RuntimeFailed
 from pylab_container.host import linux
 from pylab_container.host.files import locked
 from pylab_container.host.idmap import IdMap, mapped_tree
+from pylab_container.host.random_ids import random_hex
 
 VIEW = "view-"
 """Prefix of the names of temporary mount points."""
@@ -123,7 +123,7 @@ def open_view(base: Path, lowers: Sequence[str]) -> int:
 def _mount_point(base: Path) -> Iterator[str]:
     """Create a temporary mount point for the block."""
     with locked(base, shared=True):  # abandoned_views() locks exclusively, so it sees no mount point that is in use
-        point = f"{base}/{VIEW}{secrets.token_hex(8)}"
+        point = f"{base}/{VIEW}{random_hex(8)}"
         try:
             os.mkdir(point, 0o700)
         except OSError as error:

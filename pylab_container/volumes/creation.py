@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.events import VolumeAction
+from pylab_container.host.random_ids import random_hex
 from pylab_container.oci.ids import VolumeName
 from pylab_container.oci.mounts import invalid_name
 from pylab_container.store.data_root import DataRoot
@@ -39,7 +39,7 @@ def create(
     with data.volumes.lock():
         if name:
             return ensure(data, name, labels, options)
-        return ensure(data, secrets.token_hex(32), {**(labels or {}), ANONYMOUS_LABEL: ""}, options)
+        return ensure(data, random_hex(32), {**(labels or {}), ANONYMOUS_LABEL: ""}, options)
 
 
 def ensure(

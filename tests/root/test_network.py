@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shlex
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.events import Event, NetworkChanged
 from pylab_container.runtime.network import Bridge
+from pylab_container.runtime.network import bridge as bridge_module
 from pylab_container.runtime.network.netlink import Netlink
 from tests.support.network import advertise, advertisements, inside, ip, ip_inside
 from tests.support.waiting import PATIENCE, eventually
@@ -522,7 +522,7 @@ def test_a_veth_gets_a_name_that_no_other_interface_has(
 ) -> None:
     first = bridge.connect("a", containers.start())
     drawn = iter((first.host_interface.removeprefix("veth"), "7e57ab1"))
-    monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
+    monkeypatch.setattr(bridge_module, "random_hex", lambda _: next(drawn))
     second = bridge.connect("b", containers.start())
     assert second.host_interface == "veth7e57ab1"
     assert bridge.endpoints() == [first, second]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 
 import pytest
 
@@ -21,5 +20,5 @@ def test_an_id_has_64_hexadecimal_digits() -> None:
 
 def test_an_id_whose_host_name_would_look_like_a_number_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["1" * 12 + "a" * 52, "1" * 11 + "a" * 53])
-    monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
+    monkeypatch.setattr(random_ids, "random_hex", lambda _: next(drawn))
     assert random_ids.generate_container_id() == "1" * 11 + "a" * 53

@@ -12,7 +12,6 @@ import hashlib
 import ipaddress
 import os
 import re
-import secrets
 import shlex
 import socket
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.events import Emit, NetworkChanged, ignore
 from pylab_container.host import programs
 from pylab_container.host.files import locked
+from pylab_container.host.random_ids import random_hex
 from pylab_container.runtime.network import addresses, netlink, rules, sysctl
 from pylab_container.runtime.network.endpoint import (
     Endpoint,
@@ -506,7 +506,7 @@ def _endpoint(link: Link, alias: EndpointAlias, bridge: _BridgeLink) -> Endpoint
 def _unused_veth_name(kernel: Netlink) -> str:
     """Generate a name for the host's end of a veth pair that no interface has."""
     # After an error the interface is deleted by its name, so the name must not belong to another container's interface.
-    while kernel.link(name := f"veth{secrets.token_hex(4)[:7]}") is not None:
+    while kernel.link(name := f"veth{random_hex(4)[:7]}") is not None:
         pass
     return name
 
