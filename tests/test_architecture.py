@@ -85,7 +85,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "requests": ("registry/",),
     "urllib3": ("registry/",),
     "urllib.request": ("build/download.py",),
-    "http.client": ("build/download.py",),
+    "http.client": ("build/download.py", "notebook/sandbox.py"),
     "aiohttp": ("daemon/",),
     "httpx": (),
 }

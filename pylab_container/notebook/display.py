@@ -71,8 +71,9 @@ def _cell(tag: str, text: str) -> Html:
     return markup('<{tag} style="text-align: left; {wrap}">{text}</{tag}>', tag=tag, wrap=wrap, text=text)
 
 
-def _framed(text: str, colour: str) -> Html:
-    """Return the text in a monospace font, with a coloured bar on its left."""
+def framed(text: str, kind: str) -> Html:
+    """Return the text in a monospace font, with a bar on its left: green for ok, red for no, ochre for open."""
+    colour = _COLOURS[kind]
     style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; {_WRAPPED}; {MONOSPACE}"
     return markup('<pre style="{style}">{text}</pre>', style=style, text=text)
 
@@ -87,7 +88,7 @@ class Note(Struct, frozen=True):
         return f"{ {'ok': '✔', 'no': '✘', 'open': '○'}[self.kind] } {visible_lines(self.text)}"
 
     def _repr_html_(self) -> Html:
-        return _framed(repr(self), _COLOURS[self.kind])
+        return framed(repr(self), self.kind)
 
 
 class ErrorCard(Struct, frozen=True):
@@ -99,7 +100,7 @@ class ErrorCard(Struct, frozen=True):
         return f"{type(self.error).__name__}: {visible_lines(portable(str(self.error)))}"
 
     def _repr_html_(self) -> Html:
-        return _framed(repr(self), _COLOURS["no"])
+        return framed(repr(self), "no")
 
 
 # -- tables of engine objects ------------------------------------------------------------------

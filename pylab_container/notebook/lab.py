@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 from pylab_container.engine import Engine
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
@@ -28,9 +29,12 @@ from pylab_container.events import Event
 from pylab_container.host import programs
 from pylab_container.host.extras import extra
 from pylab_container.images.image import Image
-from pylab_container.notebook import source, trees
+from pylab_container.notebook import exercises, experiments, predictions, source, trees
 from pylab_container.notebook.display import ErrorCard, Note, event_table, portable
-from pylab_container.notebook.exercises import EXERCISES
+from pylab_container.notebook.exercises import numbered
+from pylab_container.notebook.exercises.exercise import Result
+from pylab_container.notebook.progress import Progress
+from pylab_container.notebook.sandbox import Sandbox
 from pylab_container.notebook.widgets import Notice
 from pylab_container.store.names import DEFAULT_ROOT
 
@@ -67,6 +71,7 @@ class Lab:
         self.data_root = self.directory / "root" if own_root else shared
         os.environ["LABCTR_ROOT"] = str(self.data_root)
         os.environ["LAB"] = str(self.directory)
+        self._base_name, self._distribution = "debian12:latest", "bookworm"
         self._order = trees.Order()
         self._stage: trees.Tree | None = None
 
@@ -100,6 +105,7 @@ class Lab:
         """
         if number != "01":
             raise InvalidInput(f"lab {number} produces no image for other labs", hint='lab.require("01", …)')
+        self._base_name, self._distribution = image, distribution
         notice = Notice(f"✔ {image} is here (lab 01)")
         notice.show()
         try:
@@ -202,19 +208,79 @@ class Lab:
 
     # ---- exercises ----
 
-    def check(self, number: int, answer: object, subject: object = None) -> Note:
-        """Check the answer to an exercise and return a note about it.
+    @overload
+    def check(self, key: str, answer: object = None) -> Result: ...
 
-        None stands for a missing answer.
+    @overload
+    def check(self, key: int, answer: object = None, subject: object = None) -> Note: ...
+
+    def check(self, key: str | int, answer: object = None, subject: object = None) -> Result | Note:
+        """Try the answer to an exercise, "04.2", and return what was observed. None stands for a missing answer.
+
+        Raises InvalidInput for an unknown exercise.
         """
-        exercise = EXERCISES.get((self.number, number))
-        if exercise is None:
-            count = sum(1 for lab, _ in EXERCISES if lab == self.number)
-            raise InvalidInput(f"lab {self.number} has no exercise {number}", hint=f"they are 1 to {count}")
-        note = exercise.judge(answer, subject)
-        return Note(note.kind, f"exercise {number}: {note.text}")
+        if isinstance(key, int):
+            return numbered.check(self.number, key, answer, subject)
+        exercise = exercises.find(self.number, key)
+        result = exercise.judge(self._sandbox(), answer)
+        if result.tried and not result.misunderstood:
+            self.progress.attempted(key, met=result.met, of=result.of)
+        return result
+
+    def hint(self, key: str) -> Note:
+        """Return the next hint of an exercise: three, each more exact, and the first after an attempt."""
+        hints = exercises.find(self.number, key).hints
+        work = self.progress.read().exercises.get(key)
+        if work is None:
+            return Note("open", f"first try it: lab.check({key!r}, …)")
+        number = self.progress.hinted(key, of=len(hints))
+        return Note("open", f"hint {number} of {len(hints)}: {hints[number - 1]}")
+
+    def break_(self, key: str) -> Note:
+        """Write what a repair begins with, in the place of what an earlier attempt has made of it.
+
+        Raises InvalidInput for an exercise that is not a repair.
+        """
+        prepare = exercises.find(self.number, key).prepare
+        if prepare is None:
+            raise InvalidInput(f"{key} is not a repair", hint=f"lab.check({key!r}, answer)")
+        prepare(self.directory, self._base_name)
+        return Note("open", f"repair {key} is set up in $LAB/repair")
+
+    @cached_property
+    def progress(self) -> Progress:
+        """What the student has done in all labs of this data root."""
+        return Progress(self.labs)
+
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self.engine, self.directory, lock=self.labs / ".check.lock", base=self._base)
+
+    # ---- predictions and experiments ----
+
+    def predict(self, key: str, question: str, choices: Sequence[str], *, choice: str | None = None) -> None:
+        """Ask for a prediction before an experiment, "04.a"; choice answers in code. Never blocks Run All."""
+        predictions.ask(self.progress, key, question, choices, choice)
+
+    def compare(self, key: str, happened: str) -> predictions.Comparison:
+        """Return the prediction beside what happened, in the words of the question's choices."""
+        return predictions.compare(self.progress, key, happened)
+
+    def processes(self, *names: str) -> experiments.ProcessTrees:
+        """Return the containers' processes as trees, side by side; process 1 is at the top."""
+        return experiments.process_trees([self.engine.containers.get(name) for name in names])
+
+    def stop_and_time(self, *names: str) -> experiments.StopTimes:
+        """Stop the containers at the same time, and return how long each took, and its exit status."""
+        return experiments.stop_and_time([self.engine.containers.get(name) for name in names])
 
     # ---- data root and base system ----
+
+    def _base(self) -> Image:
+        """Return the base image that the lab required, and make it if it is missing."""
+        try:
+            return self.engine.images.get(self._base_name)
+        except ImageNotFound:
+            return self.engine.images.import_(self._base_tar(self._distribution), self._base_name)
 
     def _reset_root(self) -> None:
         if not self.data_root.exists():
