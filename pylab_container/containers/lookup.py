@@ -78,6 +78,6 @@ def choose_name(requested: str, records: Iterable[ContainerRecord]) -> str:
         raise Conflict(
             f'Conflict. The container name "/{requested}" is already in use by container "{used[requested].id}". '
             "You have to remove (or rename) that container to be able to reuse that name.",
-            hint=f"remove it (labctr rm {requested}) or choose another name",
+            hint=f"remove it (labctr rm -f {requested}) or choose another name",
         )
     return requested

@@ -93,6 +93,9 @@ class Configuration(Struct):
         self.config[name] = {**(self.config.get(name) or {}), **entries}
 
 
+_FIELDS_HINT = """changes=['CMD ["httpd"]'], or conf={"Cmd": ["httpd"]} for fields of the config"""
+
+
 def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
     """Return a configuration changed by Dockerfile instructions, one or several in a text.
 
@@ -103,6 +106,8 @@ def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
         config_shape.check({"config": config})
     except ValueError as error:
         raise InvalidInput(str(error), hint="the fields and types are those of docker inspect's Config") from None
+    if isinstance(changes, Mapping):  # iterating over it would take its keys as instructions
+        raise InvalidInput("changes are Dockerfile instructions, and not a mapping", hint=_FIELDS_HINT)
     text = changes if isinstance(changes, str) else "\n".join(changes)
     if not text.strip():
         return dict(config)

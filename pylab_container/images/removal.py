@@ -101,7 +101,9 @@ def _check_removable(data: DataRoot, image_id: str, names: Sequence[Reference], 
         )
     if users and not force:
         reason = f"image is being used by stopped container {users[0].short_id}"
-        raise InUse(f"{start} (must be forced) - {reason}", hint=f"labctr rm {users[0].name}, or remove it with -f")
+        raise InUse(
+            f"{start} (must be forced) - {reason}", hint=f"labctr rm -f {users[0].name}, or remove the image with -f"
+        )
     if len({reference.repository for reference in names}) > 1 and not force:
         reason = "image is referenced in multiple repositories"
         raise InUse(f"{start} (must be forced) - {reason}", hint="remove it by name, or with -f")
@@ -113,7 +115,7 @@ def _check_unused(data: DataRoot, image_id: str, name: Reference) -> None:
         raise InUse(
             f'conflict: unable to remove repository reference "{name.familiar}" (must force) - '
             f"container {record.short_id} is using its referenced image {image_id[7:19]}",
-            hint=f"labctr rm {record.name}, or remove the name with -f",
+            hint=f"labctr rm -f {record.name}, or remove the name with -f",
         )
 
 

@@ -15,7 +15,7 @@ from pylab_container.build.report import BuildPlan, BuildReport, FileCounts, Pla
 from pylab_container.dockerfile.lint.linter import LintWarning
 from pylab_container.errors import LabError
 from pylab_container.notebook.display import Table, in_one_line
-from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.notebook.markup import Html, joined, markup, output
 from pylab_container.notebook.timeline import Timeline
 from pylab_container.text import sizes
 from pylab_container.text.visible import visible
@@ -46,7 +46,7 @@ class View(Struct, frozen=True):
         parts += [markup("<p>{note}</p>", note=note) for note in self.notes]
         if self.warnings:
             parts.append(markup("<ul>{items}</ul>", items=joined(map(_warning_html, self.warnings))))
-        return joined(parts)
+        return output(joined(parts))
 
 
 def report_view(report: BuildReport) -> View:

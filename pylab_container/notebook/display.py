@@ -16,10 +16,10 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.engine.containers import Container
-from pylab_container.errors import DockerfileError, LabError
+from pylab_container.errors import BuildFailed, DockerfileError, LabError
 from pylab_container.events import BuildOutput, BuildStepStarted, Event, Progress
 from pylab_container.images.image import HistoryEntry, Image
-from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.notebook.markup import Html, joined, markup, output
 from pylab_container.notebook.trees import MONOSPACE, shortened
 from pylab_container.text import sizes
 from pylab_container.text.timestamps import NEVER, ago, parse_rfc3339
@@ -28,6 +28,7 @@ from pylab_container.text.visible import visible, visible_lines
 _WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
 NOWRAP_LENGTH = 30  # characters; shorter cells do not wrap, so that long neighbours do not squeeze them
 MAX_CELL_LENGTH = 90  # characters
+LAST_LINES = 10  # of a failed command's output
 # Events while an operation runs. Its result is a separate event.
 _PROGRESS_EVENTS = (Progress, BuildOutput, BuildStepStarted)
 _COLOURS = {"ok": "#1a6b2a", "no": "#a40000", "open": "#6b5900"}
@@ -63,7 +64,8 @@ class Table(Struct, frozen=True):
         head = joined(_cell("th", text) for text in self.headings)
         rows = (joined(_cell("td", text) for text in row) for row in self.rows)
         body = joined(markup("<tr>{row}</tr>", row=row) for row in rows)
-        return markup("<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", head=head, body=body)
+        table = "<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return output(markup(table, head=head, body=body))
 
 
 def _cell(tag: str, text: str) -> Html:
@@ -75,7 +77,7 @@ def framed(text: str, kind: str) -> Html:
     """Return the text in a monospace font, with a bar on its left: green for ok, red for no, ochre for open."""
     colour = _COLOURS[kind]
     style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; {_WRAPPED}; {MONOSPACE}"
-    return markup('<pre style="{style}">{text}</pre>', style=style, text=text)
+    return output(markup('<pre style="{style}">{text}</pre>', style=style, text=text))
 
 
 class Note(Struct, frozen=True):
@@ -204,6 +206,9 @@ def _show_error(
 ) -> list[str]:
     """Show an error without a traceback, which does not help a student who mistyped a name."""
     name = "Dockerfile" if isinstance(error, DockerfileError) else kind.__name__
-    lines = [f"\x1b[31m{name}\x1b[0m: {visible_lines(portable(str(error)))}"]
+    # Of a failed build the cell has not shown the command's output, as docker build does.
+    output = error.output.decode(errors="replace").strip() if isinstance(error, BuildFailed) else ""
+    before = [visible_lines(portable(line)) for line in output.splitlines()[-LAST_LINES:]]
+    lines = [*before, f"\x1b[31m{name}\x1b[0m: {visible_lines(portable(str(error)))}"]
     shell._showtraceback(kind, error, lines)
     return lines

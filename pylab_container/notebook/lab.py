@@ -149,8 +149,13 @@ class Lab:
         notice.done()
 
     def write(self, name: str, text: str) -> None:
-        """Write a file in the lab's directory, and create missing parent directories."""
-        path = self.directory / name
+        """Write a file in the lab's directory, and create missing parent directories.
+
+        Raises InvalidInput for a path that leads out of the directory, also through a symbolic link.
+        """
+        path = (self.directory / name).resolve()
+        if not path.is_relative_to(self.directory.resolve()):
+            raise InvalidInput(f"{name} is not in the lab's directory", hint="give a relative path: web/Dockerfile")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 

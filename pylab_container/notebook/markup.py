@@ -32,6 +32,15 @@ def _escaped(value: object) -> str:
     return value if isinstance(value, Html) else html.escape(visible_lines(str(value)))
 
 
+def output(content: Html) -> Html:
+    """Wrap the HTML of a whole output, so that JupyterLab and exported pages do not typeset $…$ in it.
+
+    JupyterLab's MathJax 3 skips elements of the class mathjax_ignore, the MathJax 2 of nbconvert's pages those of
+    tex2jax_ignore. $LABCTR_ROOT … $LAB would be a formula.
+    """
+    return markup('<div class="mathjax_ignore tex2jax_ignore">{content}</div>', content=content)
+
+
 def joined(parts: Iterable[Html], between: str = "") -> Html:
     """Concatenate the parts, with a text or Html between them."""
     return Html(_escaped(between).join(parts))

@@ -16,7 +16,7 @@ from msgspec import Struct
 from pylab_container.errors import InvalidInput
 from pylab_container.host.extras import extra
 from pylab_container.notebook.display import framed
-from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.notebook.markup import Html, joined, markup, output
 from pylab_container.notebook.progress import Progress
 from pylab_container.notebook.widgets import show
 from pylab_container.text.visible import visible_lines
@@ -46,8 +46,8 @@ class Question(Struct, frozen=True):
         items = joined(markup("<li>{choice}</li>", choice=choice) for choice in self.choices)
         head = markup("<p><b>Predict:</b> {text}</p><ul>{items}</ul>", text=self.text, items=items)
         if not self.choice:
-            return head
-        return joined([head, markup("<p>Your prediction: {choice}</p>", choice=self.choice)])
+            return output(head)
+        return output(joined([head, markup("<p>Your prediction: {choice}</p>", choice=self.choice)]))
 
 
 class Comparison(Struct, frozen=True):

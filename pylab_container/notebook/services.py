@@ -71,6 +71,10 @@ class Service:
         self._shell.wait()
 
 
+_DAEMONS: dict[Path, Daemon] = {}
+"""The daemons that this kernel runs, by their sockets."""
+
+
 class Daemon:
     """`labctr daemon` on an engine's data root.
 
@@ -83,6 +87,9 @@ class Daemon:
         The socket is in /run because its path is limited to 107 bytes (unix(7)).
         """
         self.socket = engine.runtime.path / "docker.sock"
+        # A cell that is run twice would leave the first daemon on the socket, which writes to a deleted log.
+        if (before := _DAEMONS.get(self.socket)) is not None:
+            before.stop()
         self._requests = directory / "requests.log"
         self._requests.unlink(missing_ok=True)
         self.command = ["labctr", "--root", str(engine.data.path), "daemon", "--host", f"unix://{self.socket}"]
@@ -90,6 +97,7 @@ class Daemon:
         self._service = Service(program, directory / "daemon.log")
         self._service.await_answer(lambda: _answers(socket.AF_UNIX, str(self.socket)))
         os.environ["DOCKER_HOST"] = f"unix://{self.socket}"
+        _DAEMONS[self.socket] = self
 
     @contextlib.contextmanager
     def requests(self) -> Iterator[None]:
@@ -133,8 +141,10 @@ class Daemon:
             display(Table(("REQUEST", "STATUS"), requests))
 
     def stop(self) -> None:
-        """Stop the daemon. Its containers continue to run."""
-        os.environ.pop("DOCKER_HOST", None)
+        """Stop the daemon. Its containers continue to run. Idempotent."""
+        if _DAEMONS.get(self.socket) is self:  # else a newer one has the socket and the variable
+            del _DAEMONS[self.socket]
+            os.environ.pop("DOCKER_HOST", None)
         self._service.stop()
 
     def _lines(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 from pylab_container.host.extras import extra
-from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.notebook.markup import Html, joined, markup, output
 from pylab_container.notebook.trees import MONOSPACE
 from pylab_container.text.visible import visible, visible_lines
 
@@ -56,12 +56,9 @@ class Source(Struct, frozen=True):
         return f"{visible(self._title)}\n\n{visible_lines(self.text)}"
 
     def _repr_html_(self) -> Html:
-        return markup(
-            '<div><div style="font-weight: bold">{title}</div><pre style="{style}">{code}</pre></div>',
-            title=self._title,
-            style=f"margin: .3em 0; white-space: pre; overflow-x: auto; {MONOSPACE}",
-            code=_highlighted(self.text),
-        )
+        template = '<div style="font-weight: bold">{title}</div><pre style="{style}">{code}</pre>'
+        style = f"margin: .3em 0; white-space: pre; overflow-x: auto; {MONOSPACE}"
+        return output(markup(template, title=self._title, style=style, code=_highlighted(self.text)))
 
     @property
     def _title(self) -> str:

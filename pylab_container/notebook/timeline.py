@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pylab_container.build.report import BuildReport, StepReport
 from pylab_container.notebook.display import in_one_line
-from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.notebook.markup import Html, joined, markup, output
 
 # Pixels, unless the notebook is narrower.
 _WIDTH = 720
@@ -52,7 +52,7 @@ class Timeline(Struct, frozen=True):
 
     def _repr_html_(self) -> Html:
         # In an untrusted notebook JupyterLab removes SVG elements but keeps their text: the font size hides it.
-        return markup('<div style="font-size: 0; margin-top: 8px">{svg}</div>', svg=self._svg())
+        return output(markup('<div style="font-size: 0; margin-top: 8px">{svg}</div>', svg=self._svg()))
 
     def _svg(self) -> Html:
         scale = _Scale(max([self.report.seconds, *(step.started + step.seconds for step in self.report.steps)]))

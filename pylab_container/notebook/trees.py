@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from pylab_container.host import reserve
-from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.notebook.markup import Html, joined, markup, output
 from pylab_container.text.visible import visible
 
 _ID = re.compile(r"([0-9a-f]{64})(-init|-json\.log)?\Z")
@@ -72,7 +72,7 @@ class Tree(Struct, frozen=True):
 
     def _repr_html_(self) -> Html:
         lines = joined(map(self._html_line, self.lines()), markup("<br>"))
-        return markup('<pre style="line-height: 1.3; {font}">{lines}</pre>', font=MONOSPACE, lines=lines)
+        return output(markup('<pre style="line-height: 1.3; {font}">{lines}</pre>', font=MONOSPACE, lines=lines))
 
     def _html_line(self, line: str) -> Html:
         mark = line[0] if self.before is not None else " "

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import platform
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pylab_container import Engine, ImageCollection
-from pylab_container.errors import ContainerFailed, ImageNotFound, InvalidInput, LabError, RuntimeFailed
+from pylab_container.errors import BuildFailed, ContainerFailed, ImageNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.events import ImageChanged
 from pylab_container.images.image import Image
+from pylab_container.notebook import display, magics
 from pylab_container.notebook import lab as labs
-from pylab_container.notebook import magics
 from pylab_container.notebook.display import Note
 from pylab_container.notebook.lab import Lab
 
@@ -251,11 +254,38 @@ def test_stages_show_the_data_root_as_differences(engine: Engine, busybox_tar: P
     lab.reset()
 
 
+@pytest.mark.parametrize("name", ["/etc/motd", "../02/Dockerfile", "link/Dockerfile", "a/../../x"])
+def test_a_lab_writes_only_into_its_own_directory(engine: Engine, tmp_path: Path, name: str) -> None:
+    lab = Lab("01")
+    (lab.directory / "link").symlink_to(tmp_path)
+    with pytest.raises(InvalidInput, match="not in the lab's directory"):
+        lab.write(name, "x")
+    assert not (tmp_path / "Dockerfile").exists()
+
+
+def test_changes_of_a_commit_are_instructions_and_not_a_mapping(image: Image, engine: Engine) -> None:
+    container = engine.containers.create(image, SLEEP)
+    changes: Any = {"Cmd": ["httpd"]}
+    with pytest.raises(InvalidInput, match="not a mapping") as raised:
+        container.commit("httpd:v2", changes=changes)
+    assert "conf=" in raised.value.hint
+    assert engine.images.list("httpd") == []
+
+
+def test_a_failed_step_shows_its_last_lines_in_a_notebook(image: Image, engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox:1\nRUN seq 30; echo wrong >&2; exit 7\n")
+    with pytest.raises(BuildFailed) as raised:
+        engine.images.build(tmp_path)
+    shell = SimpleNamespace(_showtraceback=lambda *_: None)
+    lines = display._show_error(shell, BuildFailed, raised.value, None)
+    assert lines[:10] == [*map(str, range(22, 31)), "wrong"]
+
+
 # -- magics ------------------------------------------------------------------------------------
 
 
 def test_a_magic_runs_the_command_on_the_labs_data_root(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
-    magics.run(magics.words("run --rm busybox:1 sh -c 'echo out; echo also >&2'"))
+    magics.run("run --rm busybox:1 sh -c 'echo out; echo also >&2'")
     assert capsys.readouterr().out == "out\nalso\n"
 
 
@@ -270,7 +300,7 @@ def test_a_magic_runs_the_command_on_the_labs_data_root(image: Image, capsys: py
 )
 def test_a_magic_that_fails_raises_what_the_command_said(image: Image, line: str, message: str, hint: str) -> None:
     with pytest.raises(LabError) as raised:
-        magics.run(magics.words(line))
+        magics.run(line)
     assert message in raised.value.message
     assert hint in raised.value.hint
     assert "Error:" not in str(raised.value)
@@ -280,7 +310,7 @@ def test_a_program_that_fails_has_another_error_than_a_command_that_fails(
     image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ContainerFailed, match="status 3"):
-        magics.run(magics.words("run --rm busybox:1 sh -c 'echo before; exit 3'"))
+        magics.run("run --rm busybox:1 sh -c 'echo before; exit 3'")
     assert capsys.readouterr().out == "before\n"
 
 
@@ -288,10 +318,43 @@ def test_the_findings_of_a_check_are_not_an_error_of_the_cell(
     image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "Dockerfile").write_text("FROM busybox:1\nWORKDIR srv\n")
-    magics.run(magics.words(f"build --check {tmp_path}"))
+    magics.run(f"build --check {tmp_path}")
     shown = capsys.readouterr().out
     assert "WorkdirRelativePath" in shown
     assert shown.endswith("[status 1]\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("images -q | wc -l", "1\n"),
+        ("images --format '{{.Repository}}' | tr b B", "BusyBox\n"),
+        ("images | head -1 | cut -c1-10", "REPOSITORY\n"),
+        ("images -q >$LAB/ids; wc -l <$LAB/ids", "1\n"),
+        ("images -q | while read id; do docker inspect -f '{{.Os}}' $id; done", "linux\n"),
+        ('inspect -f "{{.RepoTags}} {{len .RootFS.Layers}}" {name}', "[busybox:1] 1\n"),
+        ("run --rm {name} echo '{name}' {a,b} '{\"x\": 1}'", 'busybox:1 a b {"x": 1}\n'),
+    ],
+)
+def test_a_magic_is_a_line_of_a_terminal(
+    image: Image, capsys: pytest.CaptureFixture[str], line: str, shown: str
+) -> None:
+    Lab("01")  # sets $LAB
+    magics.run(magics.expanded(line, {"name": "busybox:1"}))
+    assert capsys.readouterr().out == shown
+
+
+def test_a_pipe_does_not_hide_that_the_command_fails(image: Image) -> None:
+    with pytest.raises(LabError, match="never:made"):
+        magics.run("inspect --type image never:made | cat")
+
+
+def test_a_magic_leaves_templates_to_docker_and_expands_variables() -> None:
+    known = {"name": "web", "image": pathlib.PurePath("a/b")}
+    assert (
+        magics.expanded("{name} {image.name} {other} {{.Names}} {{name}} {}", known)
+        == "web b {other} {{.Names}} {{name}} {}"
+    )
 
 
 def test_a_line_with_an_open_quotation_is_refused() -> None:
@@ -301,5 +364,5 @@ def test_a_line_with_an_open_quotation_is_refused() -> None:
 
 def test_a_terminal_is_refused_before_anything_runs(image: Image, engine: Engine) -> None:
     with pytest.raises(InvalidInput, match="no terminal"):
-        magics.run(magics.words("run -it busybox:1 sh"))
+        magics.run("run -it busybox:1 sh")
     assert engine.containers.list(all=True) == []

@@ -149,6 +149,20 @@ def test_a_daemon_that_was_stopped_leaves_no_socket_and_no_variable(engine: Engi
     assert "DOCKER_HOST" not in os.environ
 
 
+def test_a_second_daemon_takes_the_place_of_the_first_and_shows_its_requests(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Daemon(engine, tmp_path)
+    second = Daemon(engine, tmp_path)
+    first.stop()  # has ended already: the second keeps its socket and the variable
+    with second.requests():
+        assert ask(second, "/_ping") == 200
+    assert "GET /_ping" in capsys.readouterr().out
+    assert os.environ["DOCKER_HOST"] == f"unix://{second.socket}"
+    second.stop()
+    assert not second.socket.exists()
+
+
 def test_a_service_ends_with_the_notebooks_kernel_even_when_that_is_killed(
     engine: Engine, repository: Path, tmp_path: Path
 ) -> None:

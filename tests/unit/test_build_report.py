@@ -116,7 +116,7 @@ def test_html_of_reports_and_plans_is_escaped() -> None:
 
 def drawing(timeline: Timeline) -> ElementTree.Element:
     """The SVG, which must be well-formed."""
-    svg = ElementTree.fromstring(timeline._repr_html_()).find("svg")
+    svg = ElementTree.fromstring(timeline._repr_html_()).find("div/svg")
     assert svg is not None
     return svg
 
@@ -256,4 +256,4 @@ def test_a_build_that_failed_leaves_the_bar_where_it_stopped() -> None:
 
 def test_the_numbers_of_the_timeline_are_hidden_where_only_its_words_remain() -> None:
     """JupyterLab keeps the text of an SVG that it does not trust."""
-    assert re.match(r'<div style="font-size: 0[;"]', Timeline(report(step(1)))._repr_html_())
+    assert re.search(r'<div style="font-size: 0[;"]', Timeline(report(step(1)))._repr_html_())

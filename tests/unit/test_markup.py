@@ -50,7 +50,7 @@ def test_values_are_escaped_and_html_is_not() -> None:
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in NOTEBOOK.glob("*.py"):
+    for path in NOTEBOOK.rglob("*.py"):
         yield path.name, ast.parse(path.read_text())
 
 
@@ -63,7 +63,10 @@ def test_only_the_module_markup_makes_html() -> None:
                 case ast.Import(names=[ast.alias(name="html")]) if name != "markup.py":
                     faults.append(f"{name}:{node.lineno} imports html")
                 case ast.FunctionDef(name="_repr_html_", returns=ast.Name(id="Html")):
-                    pass
+                    wrapped = ("output(", "framed(", "self.table()._repr_html_(")
+                    returned = [ast.unparse(one.value or one) for one in ast.walk(node) if isinstance(one, ast.Return)]
+                    if not all(text.startswith(wrapped) for text in returned):
+                        faults.append(f"{name}:{node.lineno} may be typeset by MathJax")
                 case ast.FunctionDef(name="_repr_html_"):
                     faults.append(f"{name}:{node.lineno} returns plain text")
                 case ast.Call(func=ast.Name(id="Html")) if name != "markup.py":
@@ -105,6 +108,7 @@ TREE = trees.Tree(HOSTILE, (trees.TreeEntry((HOSTILE,), f" -> {HOSTILE}"),))
 )
 def test_what_a_notebook_displays_is_escaped(shown: Any) -> None:
     assert is_harmless(shown._repr_html_())
+    assert shown._repr_html_().startswith('<div class="mathjax_ignore tex2jax_ignore">')
     assert is_plain(repr(shown))
 
 
