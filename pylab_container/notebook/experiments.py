@@ -15,6 +15,7 @@ from pylab_container.notebook.markup import Html
 
 BAR_WIDTH = 20  # characters for the ten seconds that docker stop waits
 GRACE_S = 10.0
+EXECUTED_S = 5.0
 SOON_S = 2.0  # a process that reacts to the signal needs less, also on a busy machine
 
 
@@ -41,8 +42,23 @@ def process_trees(containers: Sequence[Container]) -> ProcessTrees:
 
     Children of one parent with the same title are shown once: their number depends on the machine's processors.
     """
+    for container in containers:
+        await_program(container)
     trees = tuple(tuple(_tree(container.pid, 0)) or ("not running",) for container in containers)
     return ProcessTrees(tuple(container.name for container in containers), trees)
+
+
+def await_program(container: Container) -> None:
+    """Wait until process 1 has executed the container's program, or has ended.
+
+    A container counts as started as soon as runc has opened the gate for its init; the execve(2) comes a moment later.
+    """
+    deadline = time.monotonic() + EXECUTED_S
+    while time.monotonic() < deadline:
+        pid = container.pid
+        if not pid or not read_text_or_empty(f"/proc/{pid}/comm").startswith("runc:"):
+            return
+        time.sleep(0.01)
 
 
 def _tree(pid: int, depth: int) -> list[str]:

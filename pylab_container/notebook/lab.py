@@ -164,10 +164,10 @@ class Lab:
         _write_sources(distribution, self.directory / f"{distribution}.list")
 
     @contextlib.contextmanager
-    def watch(self, *kinds: type[Event]) -> Iterator[None]:
-        """Show the engine's events after the block; kinds selects event classes."""
+    def watch(self, *kinds: type[Event]) -> Iterator[Sequence[Event]]:
+        """Show the engine's events after the block; kinds selects event classes. Yields the list of all events."""
         with self.engine.events.collected() as events:
-            yield
+            yield events
         display(event_table(events, kinds))
 
     @contextlib.contextmanager
@@ -242,15 +242,16 @@ class Lab:
         return Note("open", f"hint {number} of {len(hints)}: {hints[number - 1]}")
 
     def break_(self, key: str) -> Note:
-        """Write what a repair begins with, in the place of what an earlier attempt has made of it.
+        """Make what a repair begins with, in the place of what an earlier attempt has made of it.
 
         Raises InvalidInput for an exercise that is not a repair.
         """
         prepare = exercises.find(self.number, key).prepare
         if prepare is None:
             raise InvalidInput(f"{key} is not a repair", hint=f"lab.check({key!r}, answer)")
-        prepare(self.directory, self._base_name)
-        return Note("open", f"repair {key} is set up in $LAB/repair")
+        self._base()
+        prepare(self.engine, self.directory, self._base_name)
+        return Note("open", f"repair {key} is set up")
 
     @cached_property
     def progress(self) -> Progress:

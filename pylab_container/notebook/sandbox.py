@@ -17,16 +17,19 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 from msgspec import Struct
 
+from pylab_container.docker.options import ContainerOptions
 from pylab_container.engine import Engine
 from pylab_container.engine.containers import Container
-from pylab_container.errors import ContainerNotFound, ImageNotFound, LabError
+from pylab_container.errors import BuildFailed, ContainerNotFound, LabError
+from pylab_container.events import BuildStep
 from pylab_container.host.files import locked, read_text_or_empty
 from pylab_container.host.random_ids import random_hex
 from pylab_container.images.image import Image
+from pylab_container.notebook.experiments import await_program
 
 LABEL = "pylab.check"
 """The label of a sandbox's containers; its value is the sandbox's name."""
@@ -39,6 +42,9 @@ ANSWER_DEADLINE_S = 10.0
 
 LONGEST_PAGE_BYTES = 1 << 20
 """How much of a page is read."""
+
+RUNS_S = 3.0
+"""How long a container is observed that should keep running. `service apache2 start` ends after 1.3 s."""
 
 STOP_GRACE_S = 10.0
 """How long docker stop waits before it kills."""
@@ -78,6 +84,7 @@ class Sandbox:
         self._held = contextlib.ExitStack()
         self._name = random_hex(4)
         self._built = 0
+        self._steps: list[str] = []
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -102,19 +109,46 @@ class Sandbox:
     def build_directory(self, context: Path) -> Image:
         """Build an image from a directory. Raises what images.build() raises."""
         self._built += 1
-        return self.engine.images.build(context, tag=f"{REPOSITORY}:{self._name}-{self._built}")
+        with self.engine.events.collected() as events:
+            try:
+                return self.engine.images.build(context, tag=f"{REPOSITORY}:{self._name}-{self._built}")
+            except BuildFailed as error:
+                self._steps.append(error.image_id)
+                raise
+            finally:
+                steps = [event for event in events if isinstance(event, BuildStep) and event.cache == "miss"]
+                self._steps += [event.image_id for event in sorted(steps, key=lambda step: step.number)]
 
-    def start(self, image: Image, command: Sequence[str] | None = None) -> Container:
+    def commit(self, container: Container) -> Image:
+        """Make an image of a container."""
+        self._built += 1
+        return container.commit(f"{REPOSITORY}:{self._name}-{self._built}")
+
+    def start(
+        self, image: Image, command: Sequence[str] | None = None, **options: Unpack[ContainerOptions]
+    ) -> Container:
         """Start a container in the background. Raises what run() raises."""
-        name = f"check-{self._name}-{random_hex(3)}"
-        return self.engine.containers.run_detached(image, command, name=name, labels={LABEL: self._name})
+        container = self.engine.containers.run_detached(image, command, **self._marked(options))
+        await_program(container)
+        return container
+
+    def output(self, image: Image, command: Sequence[str] | None = None, **options: Unpack[ContainerOptions]) -> str:
+        """Run a container to its end and return its standard output. Raises what run() raises."""
+        output = self.engine.containers.run(image, command, remove=True, **self._marked(options))
+        return output.decode(errors="replace")
+
+    def _marked(self, options: ContainerOptions) -> ContainerOptions:
+        """Return the options with a name of this sandbox and its label."""
+        options["name"] = f"check-{self._name}-{random_hex(3)}"
+        options["labels"] = {LABEL: self._name}
+        return options
 
     # ---- observing ----
 
-    def runs(self, container: Container, *, seconds: float = 1.0) -> bool:
-        """Return whether the container still runs after this time."""
+    def runs(self, container: Container) -> bool:
+        """Return whether the container still runs after RUNS_S."""
         try:
-            container.wait(timeout=seconds)
+            container.wait(timeout=RUNS_S)
         except TimeoutError:
             return True
         return False
@@ -160,5 +194,9 @@ class Sandbox:
         for image in self.engine.images.list(REPOSITORY):
             for tag in image.tags:
                 if tag.startswith(f"{REPOSITORY}:"):
-                    with contextlib.suppress(ImageNotFound, LabError):
+                    with contextlib.suppress(LabError):
                         self.engine.images.remove(tag)
+        # Removing a name removes the steps below it, but not those of other stages, nor those of a failed build.
+        while self._steps:
+            with contextlib.suppress(LabError):
+                self.engine.images.remove(self._steps.pop())

@@ -5,7 +5,6 @@ Each answer states how many criteria it meets. The servers are Debian's; a grace
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,51 +12,22 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.errors import InvalidInput
-from pylab_container.images.image import Image
 from pylab_container.notebook import exercises, sandbox
 from pylab_container.notebook.exercises import lab04
-from pylab_container.notebook.exercises.exercise import Result
 from pylab_container.notebook.lab import Lab
-from tests.support.debian import servers_tar
+from tests.support.answers import MISUNDERSTOOD, answering, built, contents, judged
 
-MISUNDERSTOOD = -1
 FOREGROUND = 'nginx -g "daemon off;"'
 OWN_PAGE = "echo I am $HOSTNAME >/var/www/html/index.html"
 PAGES = 'RUN for n in 1 2 3; do echo "page $n"; done >/index.html'
 SCRIPT = "RUN echo 'for n in 1 2 3; do echo \"page $n\"; done' >/page.sh"
 
 
-@pytest.fixture(scope="module")
-def base(module_engine: Engine) -> str:
-    """The base image of these tests: it has the servers already, because tests have no way to a mirror."""
-    module_engine.images.import_(servers_tar(), "debian12:latest")
-    return "debian12:latest"
-
-
 @pytest.fixture
-def lab(module_engine: Engine, base: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("LABCTR_ROOT", str(module_engine.data_root))
-    monkeypatch.setenv("LAB", "")
+def lab(module_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr(lab04, "NGINX", "")
-    monkeypatch.setattr(sandbox, "STOP_GRACE_S", 2.5)
-    monkeypatch.setattr(sandbox, "ANSWER_DEADLINE_S", 1.0)
-    lab = Lab("04")
-    yield lab
-    lab.progress.path.unlink(missing_ok=True)
-
-
-def contents(engine: Engine) -> tuple[object, ...]:
-    images = {(image.id, *image.tags) for image in engine.images.list(all=True)}
-    return images, engine.containers.list(all=True), os.listdir(engine.data_root / "overlay2")
-
-
-def judged(lab: Lab, key: str, answer: object) -> int:
-    """The number of criteria that the answer meets. A check leaves the engine as it was."""
-    before = contents(lab.engine)
-    result = lab.check(key, answer)
-    assert contents(lab.engine) == before
-    assert isinstance(result, Result)
-    return MISUNDERSTOOD if result.misunderstood else result.met
+    with answering("04", module_engine, monkeypatch) as lab:
+        yield lab
 
 
 @pytest.mark.parametrize(
@@ -160,13 +130,6 @@ def test_04_r_wants_a_container_that_serves(lab: Lab, dockerfile: str, met: int)
     text = dockerfile.replace("RUN apt-get update\nRUN apt-get install -y --no-install-recommends nginx\n", "")
     (lab.directory / "repair/Dockerfile").write_text(text.replace("{base}", "debian12"))
     assert judged(lab, "04.r", None) == met
-
-
-def built(lab: Lab, dockerfile: str) -> Image:
-    context = lab.directory / "answer"
-    context.mkdir(exist_ok=True)
-    (context / "Dockerfile").write_text(dockerfile)
-    return lab.engine.images.build(context, tag="answer:1")
 
 
 # -- the frame ---------------------------------------------------------------------------------

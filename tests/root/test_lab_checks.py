@@ -58,37 +58,6 @@ def test_lab_01_3_wants_a_second_image_of_the_same_tar(engine: Engine, image: Im
     assert kinds("01", 3, image, again, image, other, "busybox:again") == ["ok", "no", "no", "no"]
 
 
-def test_lab_02_1_wants_a_file_of_the_image_that_the_container_changed(image: Image, engine: Engine) -> None:
-    container = engine.containers.run_detached(image, SLEEP)
-    container.exec_run(["sh", "-c", "echo more >> /etc/group; echo new > /etc/new"])
-    answers = ("/etc/group", "etc/group", "/etc/new", "/etc/passwd", "/etc", 7)
-    assert kinds("02", 1, container, *answers) == ["ok", "ok", "no", "no", "no", "no"]
-
-
-def test_lab_02_2_wants_an_image_that_starts_its_server(image: Image, engine: Engine) -> None:
-    container = engine.containers.create(image, SLEEP)
-    first = container.commit("httpd:v1")
-    container.commit("httpd:v2", conf={"Cmd": ["apachectl", "-D", "FOREGROUND"]})
-    assert kinds("02", 2, first, "httpd:v2", "httpd:v1", "httpd:v3", "") == ["ok", "no", "no", "no"]
-
-
-def build(engine: Engine, directory: Path, *lines: str) -> Image:
-    directory.mkdir(exist_ok=True)
-    (directory / "Dockerfile").write_text("\n".join(["FROM busybox:1", *lines, 'CMD ["/serve"]', ""]))
-    return engine.images.build(directory)
-
-
-def test_lab_03_1_counts_the_layers_of_a_build(image: Image, engine: Engine, tmp_path: Path) -> None:
-    built = build(engine, tmp_path / "context", "RUN touch /a", "EXPOSE 80", "RUN touch /b")
-    assert kinds("03", 1, built, 2, 3, 4, "2") == ["ok", "no", "no", "no"]
-
-
-def test_lab_03_2_wants_the_same_with_fewer_layers(image: Image, engine: Engine, tmp_path: Path) -> None:
-    built = build(engine, tmp_path / "context", "RUN touch /a", "RUN touch /b")
-    joined = build(engine, tmp_path / "context", "RUN touch /a && touch /b")
-    assert kinds("03", 2, built, joined, built, image, "x:v2") == ["ok", "no", "no", "no"]
-
-
 def test_lab_05_1_wants_the_whiteout(image: Image, engine: Engine) -> None:
     container = engine.containers.run_detached(image, SLEEP)
     container.exec_run(["sh", "-c", "rm /etc/group; touch /etc/new"])
@@ -112,6 +81,12 @@ def test_a_lab_shows_the_source_of_its_engine(engine: Engine) -> None:
 def test_an_exercise_that_a_lab_does_not_have_is_an_error() -> None:
     with pytest.raises(InvalidInput, match="no exercise 9"):
         Lab("01").check(9, None)
+
+
+def build(engine: Engine, directory: Path, *lines: str) -> Image:
+    directory.mkdir(exist_ok=True)
+    (directory / "Dockerfile").write_text("\n".join(["FROM busybox:1", *lines, 'CMD ["/serve"]', ""]))
+    return engine.images.build(directory)
 
 
 # -- starting again ---------------------------------------------------------------------------

@@ -20,10 +20,10 @@ so it works after a clean-up and in a restarted kernel, and it changes nothing t
 from __future__ import annotations
 
 from pylab_container.errors import InvalidInput
-from pylab_container.notebook.exercises import lab04
+from pylab_container.notebook.exercises import lab02, lab03, lab04
 from pylab_container.notebook.exercises.exercise import Exercise
 
-EXERCISES = {exercise.key: exercise for exercise in (*lab04.EXERCISES,)}
+EXERCISES = {exercise.key: exercise for exercise in (*lab02.EXERCISES, *lab03.EXERCISES, *lab04.EXERCISES)}
 
 
 def find(lab: str, key: str) -> Exercise:

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pylab_container.engine import Engine
 from pylab_container.notebook.display import framed
 from pylab_container.notebook.exercises.answers import Misunderstood
 from pylab_container.notebook.markup import Html
@@ -39,14 +40,14 @@ class Exercise(Struct, frozen=True):
     key       "04.2": the lab and the exercise; "04.r" is its repair
     criteria  what has to be true, in the order in which the check observes it
     hints     three, each more exact than the one before
-    prepare   writes what a repair begins with; takes the lab's directory and the base image's name
+    prepare   makes what a repair begins with; takes the engine, the lab's directory and the base image's name
     """
 
     key: str
     criteria: tuple[str, ...]
     check: Check
     hints: tuple[str, str, str]
-    prepare: Callable[[Path, str], None] | None = None
+    prepare: Callable[[Engine, Path, str], None] | None = None
 
     def judge(self, sandbox: Sandbox, answer: object) -> Result:
         """Observe an answer. None stands for a missing answer, unless the exercise is a repair, which has none."""

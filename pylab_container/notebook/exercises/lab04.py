@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 
-from pylab_container.engine.containers import Container
+from pylab_container.engine import Engine
 from pylab_container.errors import LabError
 from pylab_container.images.image import Image
+from pylab_container.notebook.exercises import servers
 from pylab_container.notebook.exercises.answers import Misunderstood, as_image, as_text, as_words
 from pylab_container.notebook.exercises.exercise import Exercise, Observed
 from pylab_container.notebook.sandbox import Sandbox
 from pylab_container.oci.ids import CacheId
-
-LONGEST_STOP_S = 2.0
-"""A process that reacts to SIGTERM ends within this time; one that does not is killed after ten seconds."""
 
 NGINX = "RUN apt-get update\nRUN apt-get install -y --no-install-recommends nginx\n"
 """The installation as lab 04 writes it, so that a check finds it in the build cache."""
@@ -50,19 +47,19 @@ def _foreground_command(sandbox: Sandbox, answer: object) -> Iterator[Observed]:
 def _own_page(sandbox: Sandbox, answer: object) -> Iterator[Observed]:
     """The page holds the container's host name, which only a start by a shell can write."""
     image = as_image(sandbox, answer)
-    container, running = _start(sandbox, image)
+    container, running = servers.started(sandbox, image)
     yield running
     if container is None:
         return
     page = sandbox.fetch(container)
     own = container.record.short_id in page.body
     yield Observed(met=own, detail="" if own else f"the page is: {page.body.strip()[:60]}")
-    yield from _stops_as_nginx(sandbox, container)
+    yield from servers.stops_as(sandbox, container, "nginx")
 
 
 def _from_a_stage(sandbox: Sandbox, answer: object) -> Iterator[Observed]:
     image = as_image(sandbox, answer)
-    container, running = _start(sandbox, image)
+    container, running = servers.started(sandbox, image)
     yield running
     if container is None:
         return
@@ -71,13 +68,13 @@ def _from_a_stage(sandbox: Sandbox, answer: object) -> Iterator[Observed]:
     yield Observed(met=made, detail="" if made else f"the page is: {page.body.strip()[:60]}")
     script = [layer for layer in image.layers if _has(image, layer.cache_id, "page.sh")]
     yield Observed(met=not script, detail=f"layer {image.layers.index(script[0]) + 1} has it" if script else "")
-    yield from _stops_as_nginx(sandbox, container)
+    yield from servers.stops_as(sandbox, container, "nginx")
 
 
 # -- the repair --------------------------------------------------------------------------------
 
 
-def _break(directory: Path, base: str) -> None:
+def _break(_engine: Engine, directory: Path, base: str) -> None:
     place = directory / "repair"
     place.mkdir(exist_ok=True)
     (place / "Dockerfile").write_text(REPAIR_DOCKERFILE.format(base=base))
@@ -107,39 +104,14 @@ def _with_command(sandbox: Sandbox, command: str) -> Image:
     return sandbox.build(f"FROM {base}\n{NGINX}CMD {command}\n")
 
 
-def _start(sandbox: Sandbox, image: Image) -> tuple[Container | None, Observed]:
-    """Start a container, and observe whether it keeps running; None if it does not."""
-    try:
-        container = sandbox.start(image)
-    except LabError as error:
-        return None, Observed(met=False, detail=f"it cannot be started: {error.message}")
-    if sandbox.runs(container):
-        return container, Observed(met=True)
-    last = container.logs().decode(errors="replace").strip().splitlines()[-1:]
-    said = f"; its last line: {last[0]}" if last else ""
-    return None, Observed(met=False, detail=f"it ended at once with status {container.wait()}{said}")
-
-
 def _is_a_good_server(sandbox: Sandbox, image: Image, text: str) -> Iterator[Observed]:
     """Observe: it keeps running, nginx serves a page with this text, process 1 is nginx, it stops soon."""
-    container, running = _start(sandbox, image)
+    container, running = servers.started(sandbox, image)
     yield running
     if container is None:
         return
-    page = sandbox.fetch(container)
-    served = page.status == HTTPStatus.OK and text in page.body and page.server.startswith("nginx")
-    yield Observed(
-        met=served, detail="" if served else f"{page.server} {page.status}: {page.body.strip()[:60]}".strip()
-    )
-    yield from _stops_as_nginx(sandbox, container)
-
-
-def _stops_as_nginx(sandbox: Sandbox, container: Container) -> Iterator[Observed]:
-    name = sandbox.process_one(container)
-    yield Observed(met=name == "nginx", detail="" if name == "nginx" else f"/proc/1/comm says {name}")
-    stop = sandbox.stop(container)
-    soon = stop.seconds <= LONGEST_STOP_S
-    yield Observed(met=soon, detail="" if soon else f"it took {stop.seconds:.0f} s: process 1 did not react to SIGTERM")
+    yield servers.serves(sandbox, container, "nginx", text)
+    yield from servers.stops_as(sandbox, container, "nginx")
 
 
 def _has(image: Image, cache_id: CacheId, name: str) -> bool:

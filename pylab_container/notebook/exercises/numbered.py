@@ -19,9 +19,8 @@ from msgspec import Struct
 
 from pylab_container.engine import Engine
 from pylab_container.engine.containers import Container
-from pylab_container.errors import ImageNotFound, InvalidInput
+from pylab_container.errors import InvalidInput
 from pylab_container.events import RegistryRequest
-from pylab_container.images import lookup
 from pylab_container.images.image import Image
 from pylab_container.notebook.display import Note
 
@@ -95,49 +94,6 @@ def _same_tar_twice(answer: object, image: Image) -> str:
     return "" if shared else "its layer is another one: import the very same tar"
 
 
-# -- lab 02 ------------------------------------------------------------------------------------
-
-
-def _copied_up(answer: object, container: Container) -> str:
-    """The answer is a path in the container of a file that the image also contains."""
-    name = str(answer).lstrip("/")
-    if not (container.upper / name).is_file():
-        return f"the upper directory has no file /{name}"
-    layers = container.image.layers
-    below = any((container._parts.data.driver.diff_path(layer.cache_id) / name).is_file() for layer in layers)
-    return "" if below else f"/{name} is new: the image has no such file"
-
-
-def _starts_by_itself(answer: object, image: Image) -> str:
-    """The answer is the name of an image with a command that stays in the foreground."""
-    try:
-        candidate = Image(image._data, lookup.find(image._data, str(answer)))
-    except ImageNotFound:
-        return f"there is no image {answer}"
-    command = " ".join(candidate.config.config.get("Cmd") or [])
-    if candidate.layers[: len(image.layers) - 1] != image.layers[:-1]:
-        return "it is not made on the same base image"
-    return "" if "FOREGROUND" in command.upper() else f"its command is {command or 'empty'}"
-
-
-# -- lab 03 ------------------------------------------------------------------------------------
-
-
-def _layers_added(answer: object, image: Image) -> str:
-    added = sum(1 for step in image.config.history if not step.get("empty_layer")) - 1
-    return "" if answer == added else f"{answer!r} is not the number of layers on top of the base image"
-
-
-def _fewer_layers(answer: object, image: Image) -> str:
-    """The answer is the second image, which has the same command and fewer layers."""
-    if not isinstance(answer, Image):
-        return "the answer is what engine.images.build returned"
-    if answer.config.config.get("Cmd") != image.config.config.get("Cmd"):
-        return "it does not start the same command"
-    fewer = len(answer.layers) < len(image.layers)
-    return "" if fewer else f"it has {len(answer.layers)} layers, the first has {len(image.layers)}"
-
-
 # -- lab 05 ------------------------------------------------------------------------------------
 
 
@@ -193,26 +149,6 @@ EXERCISES = {
         _same_tar_twice,
         "right: two images, two ids, but the layer is on disk once.",
         "call engine.images.import_ with the same tar and another name",
-    ),
-    ("02", 1): Exercise(
-        _copied_up,
-        "right: the image has the file too, and keeps its own version.",
-        "what does apt write down about every package it installs? Look below /var/lib/dpkg",
-    ),
-    ("02", 2): Exercise(
-        _starts_by_itself,
-        "right: docker run needs no command now.",
-        'container.commit("…:v2", conf={"Cmd": ["apachectl", "-D", "FOREGROUND"]})',
-    ),
-    ("03", 1): Exercise(
-        _layers_added,
-        "right: only RUN, ADD and COPY add a layer; the others change the config.",
-        "in image.history() the steps that only change the config have size 0",
-    ),
-    ("03", 2): Exercise(
-        _fewer_layers,
-        "right: one RUN, one layer.",
-        "join the RUN instructions with &&",
     ),
     ("05", 1): Exercise(
         _whiteout,
